@@ -120,6 +120,9 @@ func TestParseEpoch(t *testing.T) {
 		"1704067200123456789":  "2024-01-01T00:00:00.123456789Z",
 		"253402300799":         "1978-01-11T21:31:40.799Z",
 		"-1.5":                 "1969-12-31T23:59:58.5Z",
+		"-0.25":                "1969-12-31T23:59:59.75Z",
+		"0.000000001":          "1970-01-01T00:00:00.000000001Z",
+		"9999999999.999999999": "2286-11-20T17:46:39.999999999Z",
 		"-1":                   "1969-12-31T23:59:59Z",
 		"1704067200.000000001": "2024-01-01T00:00:00.000000001Z",
 		"1e-3":                 "1970-01-01T00:00:00.001Z",
@@ -225,6 +228,19 @@ func TestViolationList(t *testing.T) {
 		map[string]any{"path": "/latitude", "keyword": "maximum", "message": "m", "contract": "raw.gps", "version": "1.0.0"},
 		map[string]any{"path": "", "keyword": "json", "message": "n"},
 	}, list)
+}
+
+func BenchmarkParseEpoch(b *testing.B) {
+	for _, text := range []string{"1704067200", "1704067200123", "1704067200.123", "1.7040672e9"} {
+		b.Run(text, func(b *testing.B) {
+			b.ReportAllocs()
+			for b.Loop() {
+				if _, err := ParseEpoch(text); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
 }
 
 func BenchmarkID(b *testing.B) {

@@ -45,6 +45,9 @@ func ParseEpoch(text string) (time.Time, error) {
 			return inYears(time.UnixMicro(n))
 		}
 	}
+	if t, ok := smallDecimal(text); ok {
+		return inYears(t)
+	}
 	if len(text) > 64 || exponentDigits(text) > 2 {
 		return time.Time{}, fmt.Errorf("reading epoch %.40q: %w", text, errEpochRange)
 	}
@@ -63,6 +66,28 @@ func ParseEpoch(text string) (time.Time, error) {
 		return inYears(time.Unix(sec.Int64(), rest.Int64()))
 	}
 	return time.Time{}, fmt.Errorf("reading epoch %.40q: %w", text, errEpochRange)
+}
+
+// smallDecimal reads what devices send that count time in fractions of a
+// second: up to 10 digits, a point, up to 9 digits, no exponent, and not so
+// close to the greatest number of seconds that the fraction decides the unit.
+func smallDecimal(text string) (t time.Time, ok bool) {
+	whole, fraction, found := strings.Cut(text, ".")
+	sec, ok := smallInt(whole)
+	if !found || !ok || len(fraction) == 0 || len(fraction) > 9 || max(sec, -sec) >= 1e10 {
+		return t, false
+	}
+	ns, ok := decimal(fraction)
+	if !ok {
+		return t, false
+	}
+	for range 9 - len(fraction) {
+		ns *= 10
+	}
+	if text[0] == '-' {
+		ns = -ns
+	}
+	return time.Unix(sec, int64(ns)), true
 }
 
 // smallInt reads an integer of at most 18 digits.
