@@ -82,8 +82,12 @@ func stripDecoded(c *Contract, object map[string]any) (n int) {
 	root := c.source.(map[string]any)
 	properties, _ := root["properties"].(map[string]any)
 	required, _ := root["required"].([]any)
-	for name := range properties {
+	for name, property := range properties {
 		if value, there := object[name]; !there || value != nil || slices.Contains(required, any(name)) {
+			continue
+		}
+		text, _ := json.Marshal(property.(map[string]any)["type"])
+		if judged := string(text); judged == `"boolean"` || judged == `"object"` || judged == `"array"` {
 			continue
 		}
 		if validate(c.library.Properties[name], nil) != nil {

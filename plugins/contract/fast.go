@@ -5,7 +5,9 @@ package contract
 
 import (
 	"encoding/json"
+	"maps"
 	"math/big"
+	"slices"
 	"unicode/utf8"
 
 	"github.com/santhosh-tekuri/jsonschema/v5"
@@ -265,7 +267,7 @@ func (c *compiler) object(n *node, s *jsonschema.Schema) bool {
 		}
 		return i
 	}
-	for name := range s.Properties {
+	for _, name := range slices.Sorted(maps.Keys(s.Properties)) {
 		at(name)
 	}
 	for _, name := range s.Required {

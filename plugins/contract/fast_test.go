@@ -48,7 +48,7 @@ func TestFastPath(t *testing.T) {
 		{"odd bounds", `{"minimum":0.333,"maximum":1e30}`, []string{`0.333`, `0.3330`, `1`}, []string{`999999999999999999999`}, []string{`0.3329`, `0`}},
 		{"enum", `{"enum":["a","é",1,null,true,{"x":1}]}`, []string{`"a"`, `"é"`, `"\u00e9"`, `1`, `1.0`, `null`, `true`}, []string{`1e0`, `{"x":1}`}, []string{`"b"`, `false`, `2`, `[]`}},
 		{"const", `{"const":1.5}`, []string{`1.5`, `1.50`}, []string{`15e-1`}, []string{`"1.5"`, `1`}},
-		{"length", `{"minLength":2,"maxLength":3}`, []string{`"ab"`, `"éüß"`, `"\ud83d\ude00x"`, `7`}, []string{`"` + strings.Repeat(`\u0061\u0300`, 0) + `"`}[:0], []string{`""`, `"a"`, `"abcd"`}},
+		{"length", `{"minLength":2,"maxLength":3}`, []string{`"ab"`, `"éüß"`, `"\ud83d\ude00x"`, `7`}, nil, []string{`""`, `"a"`, `"abcd"`}},
 		{"long escapes", `{"minLength":2}`, nil, []string{`"\n` + strings.Repeat("x", 300) + `"`}, nil},
 		{"items", `{"minItems":1,"maxItems":2,"prefixItems":[{"type":"string"}],"items":{"type":"number"}}`, []string{`["a"]`, `["a",1]`, `{}`}, nil, []string{`[]`, `[1]`, `["a","b"]`, `["a",1,1]`}},
 		{"no items", `{"prefixItems":[{}],"items":false}`, []string{`[]`, `[1]`}, nil, []string{`[1,2]`}},
@@ -113,7 +113,7 @@ func TestDecodeFaults(t *testing.T) {
 		deep(10000):                 "nesting deeper than 128 levels at byte 128",
 		"\xef\xbb\xbf{}":            "cannot begin a value at byte 0",
 	} {
-		agree(t, c, append([]byte(doc), make([]byte, 0, 1)...))
+		agree(t, c, []byte(doc))
 		res := c.Validate([]byte(doc), Options{})
 		require.Len(t, res.Violations, 1)
 		assert.Containsf(t, res.Violations[0].Message, want, "%.40q", doc)

@@ -28,10 +28,10 @@ const DefaultMaxErrors = 10
 // Options of Validate. The zero value strips nulls and lists DefaultMaxErrors
 // violations.
 type Options struct {
-	// KeepNulls validates the document as it is. Otherwise a top-level field
-	// that the contract knows, does not require and does not allow to be null
-	// is taken out of the document when it is null: devices write null for "no
-	// reading".
+	// KeepNulls validates the document as it is. Otherwise a top-level text or
+	// number that the contract knows, does not require and does not allow to be
+	// null is taken out of the document when it is null: devices write null for
+	// "no reading".
 	KeepNulls bool
 	// MaxErrors bounds the list of violations; one more entry then says how
 	// many were left out.
@@ -135,8 +135,8 @@ func (c *Contract) stripNulls(doc []byte, members []jsonscan.Member) ([]byte, in
 		if m.Escaped {
 			key = jsonscan.AppendText(nil, doc[m.Key:m.KeyEnd])
 		}
-		allowed, known := c.nullable[string(key)]
-		return known && !allowed
+		keep, known := c.keepNull[string(key)]
+		return known && !keep
 	}
 	stripped := 0
 	for _, m := range members {

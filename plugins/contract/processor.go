@@ -44,9 +44,7 @@ The contracts of the platform's topics are part of the binary: one JSON Schema (
 
 An event that breaks its contract is marked with metadata and goes on; its content stays as it is. `+"`dead_letter`"+` further down makes a dead letter of it. No message is flagged as failed. Messages that an earlier processor marked or flagged pass untouched.
 
-Only text that every JSON parser reads alike is accepted: one value, valid UTF-8, nesting of at most 128, numbers of at most 1000 characters with exponents within ±1000. A field that stands twice in an object counts with its last value, and the event is handed on with that value alone.
-
-Validation never changes an accepted event otherwise, but for `+"`null_fields: strip`"+`.
+Only text that every JSON parser reads alike is accepted: one value, valid UTF-8, nesting of at most 128, numbers of at most 1000 characters with exponents within ±1000. A field of the contract that stands twice in an object counts with its last value, and the event is handed on with that value alone. But for that and for `+"`null_fields: strip`"+`, an accepted event leaves as the bytes it came as.
 
 == Metadata
 
@@ -89,7 +87,7 @@ Messages leave in the order and batches in which they came.`).
 				Description("What to do with an event whose topic has no contract.").
 				Default(cvPass),
 			service.NewStringAnnotatedEnumField(cvFieldNullFields, map[string]string{
-				cvStrip: "A top-level field that is null counts as absent and is taken out of the event, where the contract knows the field, does not require it and does not allow null.",
+				cvStrip: "A top-level text or number that is null counts as absent and is taken out of the event, where the contract knows the field, does not require it and does not allow null. A null object, list or boolean is a violation.",
 				cvKeep:  "Events are validated as they are.",
 			}).
 				Description("What to do with null, which devices write for a missing reading.").

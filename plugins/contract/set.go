@@ -153,7 +153,7 @@ type Contract struct {
 	fast     *node              // accepts or does not know
 	library  *jsonschema.Schema // the arbiter
 	source   any                // the schema as a document, for messages
-	nullable map[string]bool    // top-level field -> whether null may stay
+	keepNull map[string]bool    // top-level field -> whether its null is left for the schema to judge
 }
 
 // Name is the topic.
@@ -199,37 +199,56 @@ func load(name string, text []byte) (*Contract, error) {
 
 // newContract builds a contract around a compiled schema and its source.
 func newContract(name, version string, source any, library *jsonschema.Schema, formats bool) *Contract {
-	c := &Contract{name: name, version: version, library: library, source: source, nullable: map[string]bool{}}
+	c := &Contract{name: name, version: version, library: library, source: source, keepNull: map[string]bool{}}
 	c.fast = newFast(library, formats)
 	required := map[string]bool{}
-	c.collectNullable(library, required, map[*jsonschema.Schema]bool{})
+	c.collectNulls(library, required, map[*jsonschema.Schema]bool{})
 	for field := range required {
-		delete(c.nullable, field)
+		delete(c.keepNull, field)
 	}
 	return c
 }
 
-// collectNullable finds out which top-level fields the contract knows, and of
-// which of them null is a valid value.
-func (c *Contract) collectNullable(s *jsonschema.Schema, required map[string]bool, seen map[*jsonschema.Schema]bool) {
+// collectNulls finds out which top-level fields the contract knows, and what a
+// null in them means. Devices write null for a text or number that they did not
+// read, which is as good as absent. It stays where the contract allows it, and
+// where a switch, an object or a list is due: no reading is missing there, the
+// message is wrong.
+func (c *Contract) collectNulls(s *jsonschema.Schema, required map[string]bool, seen map[*jsonschema.Schema]bool) {
 	if s == nil || seen[s] {
 		return
 	}
 	seen[s] = true
 	for field, sub := range s.Properties {
-		allowed := validate(sub, nil) == nil
-		if before, ok := c.nullable[field]; ok {
-			allowed = allowed && before
+		keep := validate(sub, nil) == nil || !reading(sub)
+		if before, ok := c.keepNull[field]; ok {
+			keep = keep && before
 		}
-		c.nullable[field] = allowed
+		c.keepNull[field] = keep
 	}
 	for _, field := range s.Required {
 		required[field] = true
 	}
-	c.collectNullable(s.Ref, required, seen)
+	c.collectNulls(s.Ref, required, seen)
 	for _, sub := range s.AllOf {
-		c.collectNullable(sub, required, seen)
+		c.collectNulls(sub, required, seen)
 	}
+}
+
+// reading says whether a schema is for a text or a number, or for anything.
+func reading(s *jsonschema.Schema) bool {
+	for len(s.Types) == 0 && s.Ref != nil && s.Ref != s {
+		s = s.Ref
+	}
+	if len(s.Types) == 0 {
+		return true
+	}
+	for _, t := range s.Types {
+		if t == "string" || t == "number" || t == "integer" {
+			return true
+		}
+	}
+	return false
 }
 
 // compile has the library compile a schema. It panics on some schemas, for
