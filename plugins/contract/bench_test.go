@@ -94,7 +94,7 @@ func BenchmarkNullField(b *testing.B) {
 // BenchmarkProcessBatch passes batches of 100 valid events of two topics
 // through the processor; the figures are for an event.
 func BenchmarkProcessBatch(b *testing.B) {
-	conf, err := processorConfig().ParseYAML("", nil)
+	conf, err := Spec().ParseYAML("", nil)
 	require.NoError(b, err)
 	p, err := processorFromParsed(conf, service.MockResources())
 	require.NoError(b, err)

@@ -33,7 +33,8 @@ const (
 // come from messages and have no bound.
 const unknownLabel = "unknown"
 
-func processorConfig() *service.ConfigSpec {
+// Spec describes the processor and its fields.
+func Spec() *service.ConfigSpec {
 	return service.NewConfigSpec().
 		Stable().
 		Version("0.1.0").
@@ -122,10 +123,16 @@ pipeline:
 }
 
 func init() {
-	service.MustRegisterBatchProcessor(cvName, processorConfig(),
-		func(conf *service.ParsedConfig, mgr *service.Resources) (service.BatchProcessor, error) {
-			return processorFromParsed(conf, mgr)
-		})
+	service.MustRegisterBatchProcessor(cvName, Spec(), New)
+}
+
+// New makes the processor from a configuration that Spec has parsed.
+func New(conf *service.ParsedConfig, mgr *service.Resources) (service.BatchProcessor, error) {
+	p, err := processorFromParsed(conf, mgr)
+	if err != nil {
+		return nil, err
+	}
+	return p, nil
 }
 
 // config is what a site sets.

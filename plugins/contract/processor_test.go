@@ -21,7 +21,7 @@ import (
 
 func newTestProcessor(t *testing.T, yaml string) *processor {
 	t.Helper()
-	conf, err := processorConfig().ParseYAML(yaml, nil)
+	conf, err := Spec().ParseYAML(yaml, nil)
 	require.NoError(t, err)
 	p, err := processorFromParsed(conf, service.MockResources())
 	require.NoError(t, err)
@@ -174,7 +174,7 @@ func TestProcessorConfigErrors(t *testing.T) {
 		"contract: completely\non_unknown: reject": `no contract is named "completely"; known are: alerts.events, `,
 		`contract: ""`:                             "it is empty; leave it out to use the metadata kafka_topic",
 	} {
-		conf, err := processorConfig().ParseYAML(config, nil)
+		conf, err := Spec().ParseYAML(config, nil)
 		require.NoError(t, err)
 		_, err = processorFromParsed(conf, service.MockResources())
 		assert.ErrorContainsf(t, err, want, "%s", config)

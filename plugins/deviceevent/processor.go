@@ -38,7 +38,8 @@ const (
 	defaultTopicExpr = "${! @" + event.MQTTTopic + " }"
 )
 
-func deSpec() *service.ConfigSpec {
+// Spec describes the processor and its fields.
+func Spec() *service.ConfigSpec {
 	defaults := route.Defaults()
 	rules := make([]any, len(defaults.Rules))
 	for i, r := range defaults.Rules {
@@ -183,9 +184,16 @@ func anyList(list []string) []any {
 }
 
 func init() {
-	service.MustRegisterBatchProcessor(name, deSpec(), func(conf *service.ParsedConfig, mgr *service.Resources) (service.BatchProcessor, error) {
-		return processorFromParsed(conf, mgr)
-	})
+	service.MustRegisterBatchProcessor(name, Spec(), New)
+}
+
+// New makes the processor from a configuration that Spec has parsed.
+func New(conf *service.ParsedConfig, mgr *service.Resources) (service.BatchProcessor, error) {
+	p, err := processorFromParsed(conf, mgr)
+	if err != nil {
+		return nil, err
+	}
+	return p, nil
 }
 
 // config is what the fields say.

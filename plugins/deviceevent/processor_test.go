@@ -23,7 +23,7 @@ import (
 
 func newTestProcessor(t testing.TB, yaml string) *processor {
 	t.Helper()
-	conf, err := deSpec().ParseYAML(yaml, nil)
+	conf, err := Spec().ParseYAML(yaml, nil)
 	require.NoError(t, err)
 	p, err := processorFromParsed(conf, service.MockResources())
 	require.NoError(t, err)
@@ -468,7 +468,7 @@ func TestProcessorConfig(t *testing.T) {
 		"non_json":      {"non_json: drop", "non_json"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			conf, err := deSpec().ParseYAML(test.config, nil)
+			conf, err := Spec().ParseYAML(test.config, nil)
 			if err == nil {
 				_, err = processorFromParsed(conf, service.MockResources())
 			}
