@@ -268,7 +268,7 @@ func environment(addrs Addrs, outside func(string) (string, bool)) func(string) 
 	}
 	// Credentials and security settings; topics and the like stay the user's.
 	foreign := func(name string) bool {
-		for _, prefix := range []string{"MQTT_USER", "MQTT_PASS", "MQTT_TLS", "MQTT_CA", "MQTT_CLIENT", "KAFKA_SECURITY", "KAFKA_SASL", "KAFKA_SSL", "KAFKA_TLS", "KAFKA_BROKER"} {
+		for _, prefix := range []string{"MQTT_USER", "MQTT_PASS", "MQTT_TLS", "MQTT_CLIENT", "KAFKA_SECURITY", "KAFKA_SASL", "KAFKA_SSL", "KAFKA_TLS", "KAFKA_BROKER"} {
 			if strings.HasPrefix(name, prefix) {
 				return true
 			}

@@ -90,10 +90,9 @@ func TestHerdGoldenHash(t *testing.T) {
 func TestHerdIsPlausible(t *testing.T) {
 	h := newTestHerd(t, Config{Seed: 3, Rate: 2}) // 10,000 s in 20,000 messages
 	type last struct {
-		time     time.Time
-		at       point
-		battery  float64
-		activity string
+		time    time.Time
+		at      point
+		battery float64
 	}
 	lasts := map[string]last{}
 	topics := map[string]int{}

@@ -171,7 +171,7 @@ func TestParseTime(t *testing.T) {
 	}
 }
 
-var rfc3339 = regexp.MustCompile(`^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:\d\d)$`)
+var rfc3339 = regexp.MustCompile(`^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]([01]\d|2[0-3]):[0-5]\d)$`)
 
 // FuzzParseTime holds the parser against the standard library's: whatever
 // that one accepts as RFC 3339 is the same instant here.

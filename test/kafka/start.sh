@@ -129,8 +129,7 @@ if [ -e "$dir" ] && [ ! -f "$dir/.test-kafka" ] && [ -n "$(ls -A "$dir")" ]; the
 fi
 taken=" "
 free_port() { # sets $found
-  local try
-  for try in {1..200}; do
+  for _ in {1..200}; do
     found=$((20000 + RANDOM % 12000))
     if [[ $taken != *" $found "* ]] && ! listening "$found"; then
       taken+="$found "
