@@ -528,7 +528,7 @@ var ownContract = []string{"v110", "v111"}
 // the recorded answer is marked as wrong for users, what they want counts.
 func TestValidationRows(t *testing.T) {
 	set := contracts(t)
-	f, err := os.Open("testdata/validation.jsonl")
+	f, err := os.Open("../test/vectors/validation.jsonl")
 	require.NoError(t, err)
 	defer f.Close()
 

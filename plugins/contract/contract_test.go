@@ -45,7 +45,7 @@ type goldenRow struct {
 
 func goldenRows(t testing.TB) (rows []goldenRow) {
 	t.Helper()
-	f, err := os.Open("testdata/validation.jsonl")
+	f, err := os.Open("../../test/vectors/validation.jsonl")
 	require.NoError(t, err)
 	defer f.Close()
 	lines := bufio.NewScanner(f)
