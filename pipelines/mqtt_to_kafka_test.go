@@ -35,7 +35,7 @@ func TestSettings(t *testing.T) {
 	const password = `a"b'c: #{x}\ $y ${`
 	env := map[string]string{
 		"MQTT_SCHEME": "ssl", "MQTT_HOST": "broker.example", "MQTT_PORT": "8883", "MQTT_TOPICS": "$share/a/devices/#, b/+/gps",
-		"MQTT_USERNAME": "bridge", "MQTT_PASSWORD": password, "MQTT_CLIENT_ID": "worker-1", "MQTT_CLEAN_SESSION": "true",
+		"MQTT_USERNAME": "bridge", "MQTT_PASSWORD": password, "MQTT_CLIENT_ID": "worker-1", "MQTT_SESSION_EXPIRY": "24h", "MQTT_TLS_ENABLED": "true",
 		"KAFKA_BOOTSTRAP_SERVERS": "127.0.0.1:1,127.0.0.1:2", "KAFKA_TLS_ENABLED": "true",
 		"KAFKA_SASL_MECHANISM": "SCRAM-SHA-512", "KAFKA_SASL_USERNAME": "bridge", "KAFKA_SASL_PASSWORD": password,
 	}
@@ -45,14 +45,14 @@ func TestSettings(t *testing.T) {
 	require.NoError(t, stream.SetYAML(text))
 
 	doc := parse(t, text, env)
-	input := doc["input"].(map[string]any)["broker"].(map[string]any)["inputs"].([]any)[0].(map[string]any)
-	mqtt := input["mqtt"].(map[string]any)
+	mqtt := doc["input"].(map[string]any)["mqtt5"].(map[string]any)
 	assert.Equal(t, []any{"ssl://broker.example:8883"}, mqtt["urls"])
-	assert.Equal(t, []any{"$share/a/devices/#", "b/+/gps"}, mqtt["topics"])
+	assert.Equal(t, []any{"$share/a/devices/#, b/+/gps"}, mqtt["topics"])
 	assert.Equal(t, "bridge", mqtt["user"])
 	assert.Equal(t, password, mqtt["password"])
 	assert.Equal(t, "worker-1", mqtt["client_id"])
-	assert.Equal(t, true, mqtt["clean_session"])
+	assert.Equal(t, "24h", mqtt["session_expiry"])
+	assert.Equal(t, true, mqtt["tls"].(map[string]any)["enabled"])
 	kafka := doc["output"].(map[string]any)["kafka_franz"].(map[string]any)
 	assert.Equal(t, true, kafka["tls"].(map[string]any)["enabled"])
 	assert.Equal(t, map[string]any{"mechanism": "SCRAM-SHA-512", "username": "bridge", "password": password}, kafka["sasl"].([]any)[0])

@@ -25,6 +25,7 @@ import (
 	_ "github.com/redpanda-data/connect/v4/public/components/io"
 	_ "github.com/redpanda-data/connect/v4/public/components/kafka"
 	_ "github.com/redpanda-data/connect/v4/public/components/mqtt"
+
 	_ "github.com/redpanda-data/connect/v4/public/components/prometheus"
 	_ "github.com/redpanda-data/connect/v4/public/components/pure"
 
@@ -32,6 +33,7 @@ import (
 	_ "github.com/dealiot/dealiot-connect/plugins/contract"
 	_ "github.com/dealiot/dealiot-connect/plugins/deadletter"
 	_ "github.com/dealiot/dealiot-connect/plugins/deviceevent"
+	_ "github.com/dealiot/dealiot-connect/plugins/mqtt5"
 )
 
 const testSuffix = "_benthos_test.yaml"

@@ -27,7 +27,8 @@ import (
 	// The kafka_franz output that events leave by, and the redpanda input that
 	// reads them back.
 	_ "github.com/redpanda-data/connect/v4/public/components/kafka"
-	// The mqtt input that devices arrive by, and the output to answer them.
+	// The mqtt output to answer devices, and the mqtt input for brokers that
+	// speak 3.1.1 only; devices arrive by our mqtt5.
 	_ "github.com/redpanda-data/connect/v4/public/components/mqtt"
 	// Metrics at /metrics.
 	_ "github.com/redpanda-data/connect/v4/public/components/prometheus"
@@ -38,4 +39,7 @@ import (
 	_ "github.com/dealiot/dealiot-connect/plugins/contract"
 	_ "github.com/dealiot/dealiot-connect/plugins/deadletter"
 	_ "github.com/dealiot/dealiot-connect/plugins/deviceevent"
+
+	// Our own: the MQTT 5 input that acknowledges after delivery.
+	_ "github.com/dealiot/dealiot-connect/plugins/mqtt5"
 )

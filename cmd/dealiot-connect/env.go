@@ -39,6 +39,9 @@ func configLookup(ctx context.Context, name string) (string, bool) {
 	switch name {
 	case "MQTT_SCHEME":
 		return orFatal(mqttScheme(secretResolver()))
+	case "MQTT_TLS_ENABLED":
+		scheme, found, err := mqttScheme(secretResolver())
+		return orFatal(strconv.FormatBool(scheme == "ssl" || scheme == "wss"), found, err)
 	case "KAFKA_TLS_ENABLED", "KAFKA_SASL_MECHANISM":
 		return orFatal(kafkaSecurity(secretResolver(), name))
 	}

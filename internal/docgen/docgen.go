@@ -23,6 +23,7 @@ import (
 	_ "github.com/dealiot/dealiot-connect/plugins/contract"
 	_ "github.com/dealiot/dealiot-connect/plugins/deadletter"
 	_ "github.com/dealiot/dealiot-connect/plugins/deviceevent"
+	_ "github.com/dealiot/dealiot-connect/plugins/mqtt5"
 )
 
 //go:generate go run ./cmd ../..
@@ -50,6 +51,7 @@ type Component struct {
 // the README of a folder shows them. plugins/conformance_test.go compares the
 // list with what the folders register.
 var Components = []Component{
+	{Input, "mqtt5", "plugins/mqtt5"},
 	{Processor, "device_event", "plugins/deviceevent"},
 	{Processor, "contract_validate", "plugins/contract"},
 	{Processor, "dead_letter", "plugins/deadletter"},

@@ -26,6 +26,7 @@ import (
 	_ "github.com/dealiot/dealiot-connect/plugins/contract"
 	_ "github.com/dealiot/dealiot-connect/plugins/deadletter"
 	_ "github.com/dealiot/dealiot-connect/plugins/deviceevent"
+	_ "github.com/dealiot/dealiot-connect/plugins/mqtt5"
 )
 
 // copying makes one record of each message; a mapping may change that.
