@@ -8,6 +8,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"sync"
 	"sync/atomic"
 	"testing"
 
@@ -34,7 +35,8 @@ type record struct {
 type reader struct {
 	client  *kgo.Client
 	cancel  context.CancelFunc
-	records []record // after stop
+	mu      sync.Mutex
+	records []record
 	count   atomic.Int64
 	done    chan struct{}
 	err     error
@@ -58,6 +60,13 @@ func (r *reader) stop() {
 	r.client.Close()
 }
 
+// all gives the records so far.
+func (r *reader) all() []record {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.records[:len(r.records):len(r.records)]
+}
+
 func (r *reader) read(ctx context.Context) {
 	defer close(r.done)
 	for {
@@ -67,6 +76,8 @@ func (r *reader) read(ctx context.Context) {
 		}
 		fetches.EachRecord(func(k *kgo.Record) {
 			rec, err := parse(k)
+			r.mu.Lock()
+			defer r.mu.Unlock()
 			if err != nil && r.err == nil {
 				r.err = err
 			}
