@@ -175,9 +175,9 @@ func (s *Stack) Refuse() { s.broker.Refuse() }
 // nothing more, and the pipelines finish what they have. Kafka can still be
 // read afterwards. The context bounds how long the pipelines have.
 //
-// The stock mqtt input acknowledges what it has not yet handed on, and drops
-// that when it stops; who needs certainty waits, after Refuse, until everything
-// has arrived.
+// An input that acknowledges before it hands on, as the stock mqtt does in a
+// pipeline of one's own, drops messages when it stops; who needs certainty
+// waits, after Refuse, until everything has arrived.
 func (s *Stack) Drain(ctx context.Context) error {
 	if s.drained || s.broker == nil || s.pipelines == nil {
 		return nil
