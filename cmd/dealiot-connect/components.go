@@ -42,4 +42,6 @@ import (
 
 	// Our own: the MQTT 5 input that acknowledges after delivery.
 	_ "github.com/dealiot/dealiot-connect/plugins/mqtt5"
+	// Our own: the logs of WildFi tags.
+	_ "github.com/dealiot/dealiot-connect/plugins/wildfi"
 )

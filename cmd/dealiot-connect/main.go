@@ -40,6 +40,7 @@ func run(ctx context.Context, args []string) int {
 		service.CLIOptAddCommand(healthcheckCommand()),
 		service.CLIOptAddCommand(simulateCommand()),
 		service.CLIOptAddCommand(topicsCommand()),
+		service.CLIOptAddCommand(wildfiCommand()),
 	)
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)

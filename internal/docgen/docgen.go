@@ -24,6 +24,7 @@ import (
 	_ "github.com/dealiot/dealiot-connect/plugins/deadletter"
 	_ "github.com/dealiot/dealiot-connect/plugins/deviceevent"
 	_ "github.com/dealiot/dealiot-connect/plugins/mqtt5"
+	_ "github.com/dealiot/dealiot-connect/plugins/wildfi"
 )
 
 //go:generate go run ./cmd ../..
@@ -55,6 +56,8 @@ var Components = []Component{
 	{Processor, "device_event", "plugins/deviceevent"},
 	{Processor, "contract_validate", "plugins/contract"},
 	{Processor, "dead_letter", "plugins/deadletter"},
+	{Processor, "wildfi_decode", "plugins/wildfi"},
+	{Scanner, "wildfi", "plugins/wildfi"},
 	{Function, "kafka_topic", "plugins/bloblfunc"},
 	{Function, "device_id", "plugins/bloblfunc"},
 	{Function, "event_id", "plugins/bloblfunc"},

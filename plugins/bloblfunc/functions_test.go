@@ -58,7 +58,7 @@ func TestFunctions(t *testing.T) {
 		{mapping: `root = event_id("c", "devices/c/sensor", @n, content())`, meta: map[string]any{"n": json.Number("1777889472500")}, want: id},
 		{mapping: `root = event_id("c", "devices/c/sensor", @n, content())`, meta: map[string]any{"n": at}, want: id},
 		{mapping: `root = event_id("c", "devices/c/sensor", @n, @original)`, meta: map[string]any{"n": at, "original": raw}, want: id},
-		{mapping: `root = event_id("c", "devices/c/sensor", "noon", content())`, err: `reading time "noon"`},
+		{mapping: `root = event_id("c", "devices/c/sensor", "noon", content())`, err: `reading "noon"`},
 		{mapping: `root = event_id("c", "devices/c/sensor", true, content())`, err: "reading time: it is a bool"},
 		{mapping: `root = event_id("c", "devices/c/sensor", 0, {"a":1})`, err: "reading payload: it is a map[string]interface {}: give the bytes as they were received"},
 		{mapping: `root = event_id(@t, "devices/c/sensor", 0, content())`, meta: map[string]any{"t": ""}, err: "device_id and stream must not be empty"},

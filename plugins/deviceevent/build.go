@@ -382,7 +382,7 @@ func (b *Builder) eventTime(payload []byte) (t time.Time, none bool, problem *Fa
 			}
 			t, err = event.ParseTime(view(text))
 		default:
-			err = fmt.Errorf("it is %s", wrongTime[m.Kind])
+			err = fmt.Errorf("it is %s; give RFC 3339 with a zone, or a number of s, ms, µs or ns since 1970", wrongTime[m.Kind])
 		}
 		if err != nil {
 			return t, false, &Failure{
@@ -390,7 +390,7 @@ func (b *Builder) eventTime(payload []byte) (t time.Time, none bool, problem *Fa
 				Violations: []event.Violation{{
 					Path:    "/timestamp",
 					Keyword: "timestamp",
-					Message: fmt.Sprintf("%s is not a time: %v; it is to be an RFC 3339 date-time with a zone, or a number of seconds, milliseconds, microseconds or nanoseconds since 1970", name, err),
+					Message: fmt.Sprintf("%s is not a time: %v", name, err),
 				}},
 			}
 		}

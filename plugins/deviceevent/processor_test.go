@@ -168,7 +168,7 @@ func TestProcessor(t *testing.T) {
 				"mqtt_topic": "devices/c/gps", "kafka_topic": "raw.gps", "kafka_key": "c", "original": []byte(`{"time":"noon"}`),
 				"error_class": "decode", "error_component": "device_event",
 			}),
-			reason: "time is not a time: reading time \"noon\"",
+			reason: "time is not a time: reading \"noon\"",
 		},
 		{
 			name: "not JSON", config: `non_json: reject`, msg: mqttMessage("devices/c/sensor", `hello`), content: `hello`,

@@ -132,7 +132,7 @@ func inYears(t time.Time) (time.Time, error) {
 func ParseTime(text string) (time.Time, error) {
 	t, ok := parseRFC3339(text)
 	if !ok {
-		return time.Time{}, fmt.Errorf("reading time %.64q: not an RFC 3339 date-time with a zone, such as 2026-05-04T10:11:12Z", text)
+		return time.Time{}, fmt.Errorf("reading %.64q: not RFC 3339 with a zone, such as 2026-05-04T10:11:12Z", text)
 	}
 	return inYears(t)
 }
