@@ -89,6 +89,7 @@ func TestKafkaOutage(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), deadline)
 	defer cancel()
 	b := startBrokers(ctx, t)
+	b.mqttAddr = startMosquitto(ctx, t)
 	w := startWorker(ctx, t, "pipelines/mqtt_to_kafka.yaml", b.environment())
 	records := startReader(ctx, t, b.kafkaAddr, eventTopics...)
 
