@@ -261,12 +261,9 @@ func (s *Stack) applyTopics(ctx context.Context, catalogue *topics.Catalogue) er
 func environment(addrs Addrs, outside func(string) (string, bool)) func(string) (string, bool) {
 	host, port, _ := net.SplitHostPort(addrs.MQTT)
 	own := map[string]string{
-		"MQTT_HOST":   host,
-		"MQTT_PORT":   port,
-		"MQTT_SCHEME": "tcp",
-		// The embedded broker loses count of what a subscriber with a lower limit
-		// has acknowledged.
-		"MQTT_MAX_IN_FLIGHT":      "65535",
+		"MQTT_HOST":               host,
+		"MQTT_PORT":               port,
+		"MQTT_SCHEME":             "tcp",
 		"KAFKA_BOOTSTRAP_SERVERS": addrs.Kafka,
 	}
 	// Credentials and security settings; topics and the like stay the user's.

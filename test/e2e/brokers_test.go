@@ -63,12 +63,7 @@ func (b *brokers) stopKafka() {
 // environment points the shipped pipelines to the brokers, as an operator does.
 func (b *brokers) environment() map[string]string {
 	host, port, _ := net.SplitHostPort(b.mqttAddr)
-	return map[string]string{
-		"MQTT_HOST": host, "MQTT_PORT": port, "KAFKA_BOOTSTRAP_SERVERS": b.kafkaAddr,
-		// The embedded broker loses count of what a subscriber with a lower limit
-		// has acknowledged.
-		"MQTT_MAX_IN_FLIGHT": "65535",
-	}
+	return map[string]string{"MQTT_HOST": host, "MQTT_PORT": port, "KAFKA_BOOTSTRAP_SERVERS": b.kafkaAddr}
 }
 
 func applyTopics(ctx context.Context, t *testing.T, addr string) {

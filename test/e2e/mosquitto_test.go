@@ -94,7 +94,6 @@ func interrupt(t *testing.T, end func(context.Context, *testing.T, *worker)) {
 	b.mqttAddr = startMosquitto(ctx, t)
 	env := b.environment()
 	env["MQTT_CLIENT_ID"] = "worker-0"
-	delete(env, "MQTT_MAX_IN_FLIGHT")
 	w := startWorker(ctx, t, "pipelines/mqtt_to_kafka.yaml", env)
 	records := startReader(ctx, t, b.kafkaAddr, eventTopics...)
 
