@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"strings"
 	"testing"
 	"time"
 
@@ -165,6 +166,9 @@ func (c *scriptedConn) pubacks(ids ...uint16) {
 // testInput makes an input and closes it at the end.
 func testInput(t *testing.T, b *scriptedBroker, yaml string) *input {
 	t.Helper()
+	if !strings.Contains(yaml, "batching:") {
+		yaml += "\nbatching: { count: 1 }"
+	}
 	conf, err := inputConfig().ParseYAML(fmt.Sprintf(`
 urls: [ %q ]
 topics: [ t ]
@@ -172,7 +176,6 @@ client_id: %q
 qos: 2
 connect_timeout: 10s
 reconnect: { min_interval: 1ms, max_interval: 2ms }
-batching: { count: 1 }
 `, b.url(), t.Name())+yaml, nil)
 	require.NoError(t, err)
 	in, err := inputFromParsed(conf, service.MockResources())

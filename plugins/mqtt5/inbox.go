@@ -27,6 +27,9 @@ type inboxLimits struct {
 	inFlight int
 	// qos0 bounds the messages of QoS 0 that wait to be read.
 	qos0 int
+	// bytes bounds the payloads of all messages that the pipeline is not done
+	// with, but for a single one that is larger.
+	bytes int
 	// dropQoS0 drops messages of QoS 0 above that; else reading stops.
 	dropQoS0 bool
 }
@@ -48,6 +51,7 @@ type inbox struct {
 	queue   []*inbound
 	head    int           // of queue
 	qos0    int           // messages of QoS 0 in queue
+	bytes   int           // of payloads that the pipeline is not done with
 	wanted  int           // signal ready at that many messages, 0 for never
 	ready   chan struct{} // one slot
 	space   sync.Cond     // there may be room again, or the connection has ended
@@ -121,16 +125,16 @@ func (in *inbox) arrived(c ackWriter, p publish, at time.Time, replay bool) erro
 			return in.flush()
 		}
 	}
-	if p.qos == 0 && in.limits.dropQoS0 && in.qos0 >= in.limits.qos0 {
+	if p.qos == 0 && in.limits.dropQoS0 && !in.hasRoom(p) {
 		in.counts.dropped++
 		in.mu.Unlock()
 		return nil
 	}
 	defer in.mu.Unlock()
-	if !in.hasRoom(p.qos) {
+	if !in.hasRoom(p) {
 		c.paused(true)
 		defer c.paused(false)
-		for !in.hasRoom(p.qos) {
+		for !in.hasRoom(p) {
 			if in.conn != c || c.ended() {
 				break
 			}
@@ -139,7 +143,7 @@ func (in *inbox) arrived(c ackWriter, p publish, at time.Time, replay bool) erro
 	}
 	// A message of an ended connection has no place in any order. The broker
 	// sends it again, but not one of QoS 0.
-	if in.conn != c || !in.hasRoom(p.qos) {
+	if in.conn != c || !in.hasRoom(p) {
 		if p.qos == 0 {
 			in.counts.dropped++
 		}
@@ -178,8 +182,11 @@ func (in *inbox) sum(p publish) uint64 {
 	return h.Sum64()
 }
 
-func (in *inbox) hasRoom(qos byte) bool {
-	if qos == 0 {
+func (in *inbox) hasRoom(p publish) bool {
+	if in.bytes > 0 && in.bytes+len(p.payload) > in.limits.bytes {
+		return false
+	}
+	if p.qos == 0 {
 		return in.qos0 < in.limits.qos0
 	}
 	return in.tracker.unfinished < in.limits.inFlight
@@ -192,6 +199,7 @@ func (in *inbox) push(m *inbound) {
 		in.queue, in.head = in.queue[:n], 0
 	}
 	in.queue = append(in.queue, m)
+	in.bytes += len(m.payload)
 	if in.wanted > 0 && len(in.queue)-in.head >= in.wanted {
 		in.wanted = 0
 		select {
@@ -254,10 +262,11 @@ func (in *inbox) finish(batch []*inbound, code byte) error {
 	in.mu.Lock()
 	acks := false
 	for _, m := range batch {
+		in.bytes -= len(m.payload)
+		m.topic, m.payload, m.props = nil, nil, nil // the tracker may keep m for long
 		if m.publish.qos == 0 {
 			continue
 		}
-		m.topic, m.payload, m.props = nil, nil, nil // the tracker may keep m for long
 		if in.tracker.finish(&m.delivery, code) {
 			acks = true
 		} else {

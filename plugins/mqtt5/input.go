@@ -10,6 +10,7 @@ import (
 	"math/rand/v2"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/redpanda-data/benthos/v4/public/service"
@@ -45,8 +46,10 @@ type input struct {
 	seen     uint64        // number of the connection that Connect last spoke of
 
 	readMu sync.Mutex
-	pace   pace
 	topics topicNames
+
+	underway atomic.Int64  // batches handed over and not finished
+	finished chan struct{} // one slot: a batch was finished
 }
 
 // metrics are what the input counts.
@@ -93,7 +96,7 @@ func newInput(cfg inputSettings, log *service.Logger, m *service.Metrics) *input
 		metrics:  newMetrics(m),
 		inbox:    newInbox(cfg.inbox),
 		reported: make(chan struct{}),
-		pace:     pace{period: cfg.batchPeriod},
+		finished: make(chan struct{}, 1),
 	}
 	i.link = newLink(cfg.link, i.inbox, linkHooks{
 		up:         i.up,
@@ -214,7 +217,8 @@ func (i *input) reportLoop() {
 	}
 }
 
-// ReadBatch gives what has come. It waits for more only while traffic is dense.
+// ReadBatch gives what has come. It waits for more only while an earlier batch
+// is on its way.
 func (i *input) ReadBatch(ctx context.Context) (service.MessageBatch, service.AckFunc, error) {
 	i.readMu.Lock()
 	defer i.readMu.Unlock()
@@ -266,24 +270,34 @@ func (i *input) next(ctx context.Context) ([]*inbound, error) {
 	}
 }
 
-// fill waits for more messages if they are coming fast enough.
+// fill adds to a batch what comes while an earlier one is still on its way.
+// The pipeline would most likely not have taken this one sooner, and small
+// batches would queue up in front of the output.
 func (i *input) fill(ctx context.Context, batch []*inbound) []*inbound {
-	now := time.Now()
-	dense := i.pace.add(len(batch), now)
-	first := len(batch)
-	if !dense || first >= i.cfg.batchCount {
+	select {
+	case <-i.finished: // of long ago
+	default:
+	}
+	more := i.cfg.batchCount - len(batch)
+	if more <= 0 || i.cfg.batchPeriod <= 0 || i.underway.Load() == 0 {
 		return batch
 	}
 	timer := time.NewTimer(i.cfg.batchPeriod)
 	defer timer.Stop()
-	select {
-	case <-i.inbox.await(i.cfg.batchCount - first):
-	case <-timer.C:
-	case <-ctx.Done():
+	full := i.inbox.await(more)
+	for waiting := true; waiting; {
+		select {
+		case <-i.finished:
+			waiting = i.underway.Load() > 0
+		case <-full:
+			waiting = false
+		case <-timer.C:
+			waiting = false
+		case <-ctx.Done():
+			waiting = false
+		}
 	}
-	batch = i.inbox.take(batch, i.cfg.batchCount, i.cfg.batchBytes)
-	i.pace.add(len(batch)-first, time.Now())
-	return batch
+	return i.inbox.take(batch, i.cfg.batchCount, i.cfg.batchBytes)
 }
 
 // ackFunc acknowledges a batch. A rejection reaches it only if auto_replay_nacks
@@ -294,8 +308,10 @@ func (i *input) ackFunc(batch []*inbound, messages service.MessageBatch) service
 		index = messages.Index()
 	}
 	var once sync.Once
+	i.underway.Add(1)
 	return func(_ context.Context, err error) error {
 		once.Do(func() {
+			defer i.delivered()
 			i.metrics.ackLatency.Timing(int64(time.Since(batch[0].at)))
 			if err == nil {
 				i.finish(batch, 0)
@@ -307,6 +323,15 @@ func (i *input) ackFunc(batch []*inbound, messages service.MessageBatch) service
 			i.finish(rejected, codeImplementation)
 		})
 		return nil
+	}
+}
+
+// delivered notes that a batch is not on its way any more.
+func (i *input) delivered() {
+	i.underway.Add(-1)
+	select {
+	case i.finished <- struct{}{}:
+	default:
 	}
 }
 

@@ -477,6 +477,28 @@ func TestQoS0Overflow(t *testing.T) {
 	})
 }
 
+func TestBytesInTheProcessAreBounded(t *testing.T) {
+	b := newScriptedBroker(t)
+	in := testInput(t, b, "max_in_flight_bytes: 10")
+	up := connecting(t, in)
+	c := b.session(false)
+	wait(t, up, "Connect")
+	c.publishText(1, 1, false, "larger than ten bytes")
+	texts, ack := readOne(t, in)
+	require.Equal(t, []string{"larger than ten bytes"}, texts, "one that is too large comes alone")
+	c.publishText(0, 0, false, "0123456789")
+	waitPaused(t, in)
+	assert.Zero(t, in.inbox.state().queued)
+	ackOK(t, ack)
+	texts, ack = readOne(t, in)
+	require.Equal(t, []string{"0123456789"}, texts)
+	c.publishText(2, 1, false, "x")
+	waitPaused(t, in)
+	ackOK(t, ack)
+	texts, _ = readOne(t, in)
+	require.Equal(t, []string{"x"}, texts)
+}
+
 func TestKeepAliveUnderBackPressure(t *testing.T) {
 	b := newScriptedBroker(t)
 	in := testInput(t, b, "qos0_queue: 1\nkeepalive: 1s")
@@ -588,72 +610,84 @@ func TestRetainedReplayIsMarked(t *testing.T) {
 
 func TestBatches(t *testing.T) {
 	b := newScriptedBroker(t)
-	in := testInput(t, b, "qos0_queue: 100")
+	in := testInput(t, b, "")
 	in.cfg.batchCount = 3
 	in.cfg.batchBytes = 10
-	in.pace.period = time.Hour
-	in.cfg.batchPeriod = time.Hour
+	in.cfg.batchPeriod = time.Hour // what waits for it never comes
 	up := connecting(t, in)
 	c := b.session(false)
 	wait(t, up, "Connect")
-
-	// Thin traffic: with a period of an hour, a batch that waited would never come.
-	c.publishText(0, 0, false, "1")
-	texts, _ := readOne(t, in)
-	require.Equal(t, []string{"1"}, texts)
-
-	queued := func(n int) {
+	say := func(texts ...string) {
 		t.Helper()
-		require.Eventually(t, func() bool { return in.inbox.state().queued == n }, deadline, time.Millisecond, "waiting for %d messages", n)
+		had := in.inbox.state().queued
+		for _, text := range texts {
+			c.publishText(0, 0, false, text)
+		}
+		require.Eventually(t, func() bool { return in.inbox.state().queued == had+len(texts) }, deadline, time.Millisecond, "waiting for %d messages", len(texts))
 	}
-	for n := range 4 {
-		c.publishText(0, 0, false, fmt.Sprint(n))
+	read := func(want ...string) service.AckFunc {
+		t.Helper()
+		texts, ack := readOne(t, in)
+		require.Equal(t, want, texts)
+		return ack
 	}
-	queued(4)
-	texts, _ = readOne(t, in)
-	require.Equal(t, []string{"0", "1", "2"}, texts, "by count")
-	texts, _ = readOne(t, in)
-	require.Equal(t, []string{"3"}, texts)
 
-	for range 3 {
-		c.publishText(0, 0, false, "12345")
-	}
-	queued(3)
-	texts, _ = readOne(t, in)
-	require.Equal(t, []string{"12345", "12345"}, texts, "by size")
-	texts, _ = readOne(t, in)
-	require.Equal(t, []string{"12345"}, texts)
+	// With nothing on its way, one leaves at once, and so does what there is.
+	say("1")
+	ackOK(t, read("1"))
+	say("2", "3")
+	first := read("2", "3")
 
-	// Dense traffic: the batch waits until it is full.
-	in.pace.dense = true
+	// With something on its way, a batch leaves when it is full, by count ...
+	say("4", "5", "6", "7")
+	second := read("4", "5", "6")
+	// ... or when all before it are delivered.
 	got := make(chan []string, 1)
 	go func() {
 		texts, _ := readOne(t, in)
 		got <- texts
 	}()
-	for _, text := range []string{"a", "b", "c"} {
-		c.publishText(0, 0, false, text)
-	}
+	require.Eventually(t, func() bool { return in.inbox.state().queued == 0 }, deadline, time.Millisecond, "waiting for the reader to take 7")
+	say("8")
+	ackOK(t, first)
+	require.Never(t, func() bool { return len(got) > 0 }, 20*time.Millisecond, time.Millisecond, "one is still on its way")
+	ackOK(t, second)
 	select {
 	case texts := <-got:
-		require.Equal(t, []string{"a", "b", "c"}, texts)
+		require.Equal(t, []string{"7", "8"}, texts)
 	case <-time.After(deadline):
-		require.FailNow(t, "timeout", "waiting for a full batch")
+		require.FailNow(t, "timeout", "waiting for the batch that was gathered")
 	}
 }
 
-func TestPace(t *testing.T) {
-	start := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
-	at := func(ms int) time.Time { return start.Add(time.Duration(ms) * time.Millisecond) }
-	p := pace{period: 5 * time.Millisecond}
-	assert.False(t, p.add(1000, at(0)), "a burst after silence does not wait")
-	assert.True(t, p.add(1000, at(6)), "it goes on")
-	assert.True(t, p.add(1, at(8)))
-	assert.False(t, p.add(1, at(10_000)), "the silence before counts")
-	assert.False(t, p.add(1, at(10_001)))
-	assert.False(t, p.add(5, at(10_006)), "seven in five milliseconds are thin")
-	assert.True(t, p.add(8, at(10_011)))
-	assert.False(t, (&pace{}).add(1000, at(0)), "no period, no waiting")
+func TestBatchesBySize(t *testing.T) {
+	b := newScriptedBroker(t)
+	in := testInput(t, b, "batching: { count: 10, byte_size: 10, period: 0s }")
+	up := connecting(t, in)
+	c := b.session(false)
+	wait(t, up, "Connect")
+	for range 3 {
+		c.publishText(0, 0, false, "12345")
+	}
+	require.Eventually(t, func() bool { return in.inbox.state().queued == 3 }, deadline, time.Millisecond, "waiting for three messages")
+	texts, _ := readOne(t, in)
+	require.Equal(t, []string{"12345", "12345"}, texts)
+	texts, _ = readOne(t, in)
+	require.Equal(t, []string{"12345"}, texts)
+}
+
+func TestBatchesArePeriodic(t *testing.T) {
+	b := newScriptedBroker(t)
+	in := testInput(t, b, "batching: { count: 10, period: 1ms }")
+	up := connecting(t, in)
+	c := b.session(false)
+	wait(t, up, "Connect")
+	// The first one is never delivered, and the others do not wait for it.
+	for n := range 5 {
+		c.publishText(0, 0, false, fmt.Sprint(n))
+		texts, _ := readOne(t, in)
+		require.Equal(t, []string{fmt.Sprint(n)}, texts)
+	}
 }
 
 func TestRejectedMessagesAreGivenUpOnlyOnDemand(t *testing.T) {

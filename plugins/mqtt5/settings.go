@@ -38,6 +38,7 @@ const (
 	m5FieldTLS            = "tls"
 	m5FieldALPN           = "alpn"
 	m5FieldMaxInFlight    = "max_in_flight"
+	m5FieldMaxBytes       = "max_in_flight_bytes"
 	m5FieldQoS0Queue      = "qos0_queue"
 	m5FieldQoS0Overflow   = "qos0_overflow"
 	m5FieldBatching       = "batching"
@@ -102,6 +103,7 @@ func settingsFromParsed(conf *service.ParsedConfig, label string) (s inputSettin
 		},
 		inbox: inboxLimits{
 			qos0:     r.number(1, 10_000_000, m5FieldQoS0Queue),
+			bytes:    r.number(1, math.MaxInt32, m5FieldMaxBytes),
 			dropQoS0: r.text(m5FieldQoS0Overflow) == m5OverflowDrop,
 		},
 		batchCount:  r.number(1, 100_000, m5FieldBatching, m5FieldBatchCount),

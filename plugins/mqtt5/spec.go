@@ -40,7 +40,7 @@ A broker that kept the session also kept its subscriptions, including filters th
 
 == Batches
 
-A batch is what has come, up to `+"`batching.count`"+`. Nothing waits for a batch to fill while traffic is thin. Only when at least 8 messages come in a `+"`batching.period`"+` is it worth waiting for, that long at most.
+A message that comes while nothing is on its way leaves at once, in a batch with what else has come. While a batch is on its way, those that come are gathered until it is delivered, until there are `+"`batching.count`"+` of them, and no longer than `+"`batching.period`"+`. So batches grow with the traffic and with the time that the output takes, and thin traffic never waits.
 
 == Metadata
 
@@ -147,9 +147,14 @@ Only if present, or true:
 				Example([]string{"mqtt"}).
 				Advanced(),
 			service.NewIntField(m5FieldMaxInFlight).
-				Description("Most messages of QoS 1 and 2 that are received and not acknowledged, the protocol's receive maximum. They and their payloads are what lies in memory when the output is away. Brokers may have a lower limit of their own.").
-				Default(1000).
+				Description("Most messages of QoS 1 and 2 that are received and not acknowledged, the protocol's receive maximum. As many may come twice after a crash. Brokers may have a lower limit of their own.").
+				Default(4000).
 				LintRule(`root = if this < 1 || this > 65535 { [ "max_in_flight must be between 1 and 65535" ] }`),
+			service.NewIntField(m5FieldMaxBytes).
+				Description("Most bytes of payloads, of every QoS, that are received and not delivered. Above that, reading stops. It bounds what lies in memory when the output is away.").
+				Default(67_108_864).
+				Advanced().
+				LintRule(`root = if this < 1 { [ "max_in_flight_bytes must be at least 1" ] }`),
 			service.NewIntField(m5FieldQoS0Queue).
 				Description("Most messages of QoS 0 that wait for the pipeline.").
 				Default(10000).
@@ -165,11 +170,11 @@ Only if present, or true:
 			service.NewObjectField(m5FieldBatching,
 				service.NewIntField(m5FieldBatchCount).
 					Description("Most messages in a batch.").
-					Default(500).
+					Default(1000).
 					LintRule(`root = if this < 1 { [ "count must be at least 1" ] }`),
 				service.NewDurationField(m5FieldBatchPeriod).
-					Description("Longest time to wait for a batch to fill, in dense traffic. 0 never waits.").
-					Default("5ms"),
+					Description("Longest time to gather messages while an earlier batch is on its way. 0 never gathers.").
+					Default("20ms"),
 				service.NewIntField(m5FieldBatchBytes).
 					Description("Ends a batch once its payloads have that many bytes together.").
 					Default(4_194_304).

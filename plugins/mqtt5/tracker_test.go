@@ -190,7 +190,7 @@ func TestTrackerKeepsItsMemory(t *testing.T) {
 }
 
 func BenchmarkInbox(b *testing.B) {
-	in := newInbox(inboxLimits{inFlight: 1000, qos0: 1000})
+	in := newInbox(inboxLimits{inFlight: 1000, qos0: 1000, bytes: 1 << 20})
 	c := &nullConn{}
 	in.connected(c, false)
 	p := publish{topic: []byte("devices/c1/gps"), payload: make([]byte, 200), qos: 1}
