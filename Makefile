@@ -84,12 +84,15 @@ bench: ## Benchmarks of the hot paths, with allocations
 	go test -run '^$$' -bench . -benchmem ./plugins/...
 
 .PHONY: fuzz
+# The Go tool reports a run whose time ended at a bad moment as failed, with no
+# input to show for it: "context deadline exceeded". That is no finding.
 fuzz: ## Run each fuzz target for FUZZTIME (10s)
-	@found=0; failed=""; \
+	@found=0; failed=""; log=$$(mktemp); trap 'rm -f "$$log"' EXIT; \
 	while IFS=: read -r file _ rest; do \
 		target=$${rest#func }; target=$${target%%(*}; dir=$$(dirname "$$file"); found=$$((found + 1)); \
 		echo "fuzzing $$target in $$dir for $(FUZZTIME)"; \
-		go test -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME) -parallel 2 "$$dir" || failed="$$failed $$target"; \
+		if ! go test -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME) -parallel 2 "$$dir" 2>&1 | tee "$$log" && \
+			! grep -q '^    context deadline exceeded' "$$log"; then failed="$$failed $$target"; fi; \
 	done < <(grep -n '^func Fuzz[A-Z]' $(filter %_test.go,$(GO_FILES)) /dev/null); \
 	[ "$$found" -gt 0 ] || { echo "found no fuzz target"; exit 1; }; \
 	[ -z "$$failed" ] || { echo "failed:$$failed; the inputs are in testdata/fuzz beside each"; exit 1; }

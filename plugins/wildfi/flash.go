@@ -61,8 +61,6 @@ type run struct {
 	last      int64 // file offset of the newest message
 }
 
-func (r *run) len() int { return r.decoded + len(r.buf) }
-
 // pendingMessage is a data message of a tag whose product is not known yet.
 type pendingMessage struct {
 	payload []byte
