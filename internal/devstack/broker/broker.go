@@ -229,7 +229,7 @@ func (b *Broker) Close() error {
 	b.mu.Unlock()
 	err := b.listener.Close()
 	b.running.Wait()
-	if err != nil {
+	if err != nil && !errors.Is(err, net.ErrClosed) { // its maker may have closed it, too
 		return fmt.Errorf("closing the MQTT listener %s: %w", b.Addr(), err)
 	}
 	return nil
