@@ -36,7 +36,10 @@ func (p pinger) run(ctx context.Context, keepAlive uint16) error {
 	}
 	// The broker gives up after 1.5 times the keep-alive. A ping each 3/4 of it
 	// leaves room for a slow network, and is answered or not before the next one.
+	// On an idle connection the answer to the last ping is then almost as old as
+	// that, hence the margin: a dead connection is found by the next ping at last.
 	every := time.Duration(keepAlive) * time.Second * 3 / 4
+	dead := every + every/4
 	tick := time.NewTicker(every)
 	defer tick.Stop()
 	for {
@@ -48,7 +51,7 @@ func (p pinger) run(ctx context.Context, keepAlive uint16) error {
 			return nil
 		case <-tick.C:
 		}
-		if s := p.conn.silence(); s >= every {
+		if s := p.conn.silence(); s >= dead {
 			return fmt.Errorf("nothing came from the broker for %v, not even the answer to a ping", s.Round(time.Millisecond))
 		}
 	}

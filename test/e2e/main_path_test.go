@@ -14,8 +14,7 @@ import (
 	"github.com/dealiot/dealiot-connect/internal/simulate"
 )
 
-// maxBehind is how many messages may be on their way at once. The embedded
-// broker drops when a subscriber lags too far; see internal/devstack/broker.
+// maxBehind is how many messages may be on their way at once.
 const maxBehind = 10_000
 
 var eventTopics = []string{
