@@ -23,49 +23,30 @@ const deadline = 20 * time.Second
 
 // scriptedBroker is a broker whose every word the test says.
 type scriptedBroker struct {
-	t     *testing.T
-	ln    net.Listener
-	url   string
-	conns chan net.Conn
+	t  *testing.T
+	ln net.Listener
 }
 
 func newScriptedBroker(t *testing.T) *scriptedBroker {
 	t.Helper()
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
-	return scriptedBrokerAt(t, "mqtt://", ln)
+	t.Cleanup(func() { _ = ln.Close() })
+	return &scriptedBroker{t: t, ln: ln}
 }
 
-// scriptedBrokerAt is one behind a listener of the test's own.
-func scriptedBrokerAt(t *testing.T, scheme string, ln net.Listener) *scriptedBroker {
-	t.Helper()
-	b := &scriptedBroker{t: t, ln: ln, url: scheme + ln.Addr().String(), conns: make(chan net.Conn, 100)}
-	t.Cleanup(func() { _ = ln.Close() })
-	go func() {
-		for {
-			c, err := ln.Accept()
-			if err != nil {
-				return
-			}
-			b.conns <- c
-		}
-	}()
-	return b
-}
+func (b *scriptedBroker) url() string { return "mqtt://" + b.ln.Addr().String() }
 
 // accept waits for a client.
 func (b *scriptedBroker) accept() *scriptedConn {
 	b.t.Helper()
-	select {
-	case c := <-b.conns:
-		b.t.Cleanup(func() { _ = c.Close() })
-		s := &scriptedConn{t: b.t, Conn: packets.NewThreadSafeConn(c), raw: c, in: make(chan *packets.ControlPacket, 1000), pongs: true}
-		go s.read()
-		return s
-	case <-time.After(deadline):
-		require.FailNow(b.t, "timeout", "waiting for the client to connect")
-		return nil
-	}
+	require.NoError(b.t, b.ln.(*net.TCPListener).SetDeadline(time.Now().Add(deadline)))
+	c, err := b.ln.Accept()
+	require.NoError(b.t, err, "waiting for the client to connect")
+	b.t.Cleanup(func() { _ = c.Close() })
+	s := &scriptedConn{t: b.t, Conn: c, in: make(chan *packets.ControlPacket, 1000), pongs: true}
+	go s.read()
+	return s
 }
 
 // session lets a client connect and subscribe.
@@ -78,11 +59,10 @@ func (b *scriptedBroker) session(present bool) *scriptedConn {
 }
 
 type scriptedConn struct {
-	net.Conn // locked for each packet: pings are answered meanwhile
-	raw      net.Conn
-	t        *testing.T
-	in       chan *packets.ControlPacket
-	pongs    bool // answer pings
+	net.Conn
+	t     *testing.T
+	in    chan *packets.ControlPacket
+	pongs bool // answer pings
 }
 
 func (c *scriptedConn) read() {
@@ -196,7 +176,7 @@ client_id: %q
 qos: 2
 connect_timeout: 10s
 reconnect: { min_interval: 1ms, max_interval: 2ms }
-`, b.url, t.Name())+yaml, nil)
+`, b.url(), t.Name())+yaml, nil)
 	require.NoError(t, err)
 	in, err := inputFromParsed(conf, service.MockResources())
 	require.NoError(t, err)

@@ -120,7 +120,7 @@ func (in *inbox) arrived(c ackWriter, p publish, at time.Time, replay bool) erro
 		}
 		if a := in.tracker.look(p.id, p.qos, p.duplicate, sum); a != arrivedNew {
 			in.counts.known++
-			in.tracker.again(p.id, a, sum)
+			in.tracker.again(p.id, a)
 			in.mu.Unlock()
 			return in.flush()
 		}

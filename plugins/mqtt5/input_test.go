@@ -361,7 +361,7 @@ func TestSeveralAddresses(t *testing.T) {
 	require.NoError(t, gone.ln.Close())
 	b := newScriptedBroker(t)
 	in := testInput(t, b, "")
-	e, err := parseEndpoint(gone.url)
+	e, err := parseEndpoint(gone.url())
 	require.NoError(t, err)
 	in.link.cfg.endpoints = append([]endpoint{e}, in.link.cfg.endpoints...)
 	up := connecting(t, in)

@@ -19,7 +19,7 @@ Unlike the input `+"`mqtt`"+`, which acknowledges a message as soon as it is han
 == Delivery guarantees
 
 - QoS 1: at least once, as long as the broker keeps the session (`+"`clean_start: false`, `session_expiry`"+` longer than an outage, a `+"`client_id`"+` that stays the same, and persistence at the broker). After a crash, or when a connection is lost while an acknowledgement is on its way, a message comes twice.
-- QoS 2: as QoS 1, and never twice while the process lives, lost connections included. After a crash a message may come twice.
+- QoS 2: as QoS 1, and not twice while the process lives, lost connections included, with one exception: when a connection is lost just as a message is completed, a broker that begins anew with PUBLISH instead of PUBREL (seen with Mosquitto 2.0) is not recognised. After a crash a message may come twice.
 - QoS 0: at most once. `+"`qos0_overflow`"+` says what happens when they come faster than the pipeline takes them.
 
 The broker holds back: it sends no more than `+"`max_in_flight`"+` messages of QoS 1 and 2 that are not acknowledged. Give it room for the rest. Mosquitto, for one, drops messages for a client that lags by more than 1000 unless `+"`max_queued_messages`"+` is raised.

@@ -3,8 +3,6 @@
 
 package mqtt5
 
-import "slices"
-
 // delivery is one message of QoS 1 or 2 on its way through this process.
 type delivery struct {
 	sum      uint64 // of topic and payload, to know a redelivery by
@@ -35,27 +33,13 @@ type tracker struct {
 	// released holds the messages of QoS 2 that were acknowledged by PUBREC and
 	// not completed by PUBREL yet. Theirs is the second half of exactly once:
 	// a PUBLISH that comes again was delivered, and only gets its PUBREC again.
-	released map[uint16]release
-	// doubtful holds those that were completed, but whose PUBCOMP the broker may
-	// not have seen. It is to send PUBREL again then, but Mosquitto 2.0 begins
-	// with PUBLISH at times, although it had the PUBREC.
-	doubtful []release
-	// sequence counts what was sent for messages of QoS 2. A broker that answers
-	// one of them has seen all before it.
-	sequence uint64
+	released map[uint16]struct{}
 
 	unfinished int // deliveries that the pipeline is not done with, of all connections
 }
 
-// release is a message of QoS 2 whose PUBREC, or PUBCOMP, was sent.
-type release struct {
-	id       uint16
-	sum      uint64
-	sequence uint64
-}
-
 func newTracker() *tracker {
-	return &tracker{byID: map[uint16]*delivery{}, released: map[uint16]release{}}
+	return &tracker{byID: map[uint16]*delivery{}, released: map[uint16]struct{}{}}
 }
 
 // connected begins a connection. If the broker did not keep the session,
@@ -65,7 +49,6 @@ func (t *tracker) connected(sessionPresent bool) {
 	if !sessionPresent {
 		clear(t.byID)
 		clear(t.released)
-		t.doubtful = t.doubtful[:0]
 	}
 }
 
@@ -96,15 +79,8 @@ func (t *tracker) look(id uint16, qos byte, duplicate bool, sum uint64) arrival 
 	if d := t.byID[id]; d != nil && d.qos == qos && d.sum == sum {
 		return arrivedKnown
 	}
-	if qos == 2 {
-		if _, ok := t.released[id]; ok {
-			return arrivedReleased
-		}
-		for _, r := range t.doubtful {
-			if r.id == id && r.sum == sum {
-				return arrivedReleased
-			}
-		}
+	if _, ok := t.released[id]; ok && qos == 2 {
+		return arrivedReleased
 	}
 	return arrivedNew
 }
@@ -112,7 +88,6 @@ func (t *tracker) look(id uint16, qos byte, duplicate bool, sum uint64) arrival 
 // add takes in a new message.
 func (t *tracker) add(d *delivery) {
 	delete(t.released, d.id)
-	t.certain(d.id)
 	d.current = true
 	t.byID[d.id] = d
 	t.push(d)
@@ -122,7 +97,7 @@ func (t *tracker) add(d *delivery) {
 }
 
 // again takes in a message that look found to be known or released.
-func (t *tracker) again(id uint16, a arrival, sum uint64) {
+func (t *tracker) again(id uint16, a arrival) {
 	switch a {
 	case arrivedKnown:
 		if d := t.byID[id]; !d.current {
@@ -130,14 +105,8 @@ func (t *tracker) again(id uint16, a arrival, sum uint64) {
 			t.push(d)
 		}
 	case arrivedReleased:
-		t.certain(id)
-		t.push(&delivery{id: id, qos: 2, sum: sum, finished: true, current: true})
+		t.push(&delivery{id: id, qos: 2, finished: true, current: true})
 	}
-}
-
-// certain forgets a doubtful message, because its identifier is in use.
-func (t *tracker) certain(id uint16) {
-	t.doubtful = slices.DeleteFunc(t.doubtful, func(r release) bool { return r.id == id })
 }
 
 func (t *tracker) push(d *delivery) {
@@ -179,8 +148,7 @@ func (t *tracker) appendAcks(b []byte) []byte {
 		}
 		b = appendAck(b, typePubrec, d.id, d.code)
 		if d.code < 0x80 {
-			t.sequence++
-			t.released[d.id] = release{d.id, d.sum, t.sequence}
+			t.released[d.id] = struct{}{}
 		}
 	}
 	if t.head == len(t.order) {
@@ -189,16 +157,9 @@ func (t *tracker) appendAcks(b []byte) []byte {
 	return b
 }
 
-// release completes a message of QoS 2 at the broker's PUBREL.
+// release completes a message of QoS 2.
 func (t *tracker) release(id uint16) {
-	r, ok := t.released[id]
-	if !ok {
-		return
-	}
 	delete(t.released, id)
-	t.doubtful = slices.DeleteFunc(t.doubtful, func(d release) bool { return d.sequence < r.sequence })
-	t.sequence++
-	t.doubtful = append(t.doubtful, release{id, r.sum, t.sequence})
 }
 
 // unacknowledged is how many messages the broker counts as in flight on this
