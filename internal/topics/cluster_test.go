@@ -368,7 +368,7 @@ func TestApplySaysWhichBrokerDoesNotFollow(t *testing.T) {
 	require.NoError(t, err)
 	p := plan(t, client, c, Options{})
 	lagging(t, cluster, math.MaxInt64)
-	err = Apply(bounded(t), client, p, ApplyOptions{Timeout: 500 * time.Millisecond})
+	err = Apply(bounded(t), client, p, ApplyOptions{Timeout: 5 * time.Second})
 	require.ErrorContains(t, err, "waiting for the cluster to show what was applied (still missing: create of topic raw.gps")
 	require.ErrorIs(t, err, context.DeadlineExceeded)
 	require.Equal(t, 47, p.Summary.Done)
